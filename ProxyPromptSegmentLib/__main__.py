@@ -7,7 +7,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from ProxyPromptSegmentLib.package_loading import loading
+from ProxyPromptSegmentLib.package_loading import loading, threads_sleep
 
 
 def main() -> int:
@@ -19,6 +19,7 @@ def main() -> int:
     with suppress(OSError):  # the working folder may be gone
         if sys.path and Path(sys.path[0]).resolve() == Path.cwd() != Path(__file__).resolve().parents[1]:
             del sys.path[0]
+    threads_sleep()
     try:
         with loading():
             from ProxyPromptSegmentLib.cli import main as run

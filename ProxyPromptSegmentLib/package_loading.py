@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,16 @@ TORCH_LATER = Later("torch._meta_registrations", before="torch._dynamo")
 
 SCIPY_LATER = Later("numpy.f2py")
 """A translator of Fortran, which SciPy imports because it copies every name of NumPy."""
+
+
+def threads_sleep() -> None:
+    """Let PyTorch's threads sleep while they wait for one another, unless the user chose otherwise; call it before.
+
+    OpenMP reads it from the environment when PyTorch is loaded. Its threads would otherwise look again and again
+    whether the others have ended, and beside other work take the cores from those that they wait for, see
+    Docs/results/speed.md.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import slicer
 
 from ProxyPromptSegmentLib.cohort.rows import Row
+from ProxyPromptSegmentLib.package_loading import threads_sleep
 from ProxyPromptSegmentLib.worker.events import Failed, Finished
 from ProxyPromptSegmentLib.worker.thread import Worker
 from ProxyPromptSegmentModule.runs.beside import Answer, Beside
@@ -82,6 +83,7 @@ class SegmentationLogic(ForScripts):
 
     def __init__(self) -> None:
         """Prepare worker and pump; the thread starts with the first job."""
+        threads_sleep()  # here, because only the main thread may change the environment
         self.worker = Worker()
         self.pump = Pump(self._work)
         self.questions = Questions(self._submit)

@@ -13,7 +13,7 @@ from ProxyPromptSegmentLib.commands.checks import check_torch_settings, count_of
 from ProxyPromptSegmentLib.commands.common_options import add_device, add_display
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.evaluate_files import check_tables, write_table
-from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, UsageError
 from ProxyPromptSegmentLib.evaluation.speed_table import table, timing
 from ProxyPromptSegmentLib.evaluation.speed_table.subjects import SLICES
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, DEFAULT_TRACKING_MODEL
@@ -92,10 +92,19 @@ def run(args: argparse.Namespace, console: Console) -> int:
     before = timing.load()
     rows: list[Row] = []
     console.progress.start(len(chosen), "measuring")
-    for name in chosen:
-        rows += WHOLE[name](plan) if name in WHOLE else table.measure(plan, name)
-        console.progress.step()
+    code, done = EXIT_OK, 0
+    try:
+        for name in chosen:
+            rows += WHOLE[name](plan) if name in WHOLE else table.measure(plan, name)
+            done += 1
+            console.progress.step()
+    except KeyboardInterrupt:
+        if not rows:
+            raise
+        code = EXIT_INTERRUPTED
     console.progress.close()
+    if code:
+        console.status(f"stopped; {', '.join(chosen[:done])} {'was' if done == 1 else 'were'} measured before.")
     about = {**table.machine(plan.devices), "load_before": before, "repeats": plan.repeats, "slices": plan.slices}
     text = table.to_markdown(rows, about)
     values = json.dumps({"machine": about, "rows": [row.to_dict() for row in rows]}, indent=1) + "\n"
@@ -103,7 +112,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         write_table(args.out, ".json", values, args.force)
         write_table(args.out, ".md", text, args.force)
     console.result(values if args.json else text)
-    return 0
+    return code
 
 
 def _chosen(rows: list[str] | None) -> list[str]:

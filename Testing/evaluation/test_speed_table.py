@@ -133,6 +133,22 @@ def test_the_command_writes_the_rows_that_are_asked_for_and_skips_those_of_a_car
     assert (tmp_path / "speed.md").read_text().count("\n|") == 3
 
 
+def test_ctrl_c_keeps_the_rows_that_were_measured(tmp_path, capsys, monkeypatch):
+    from ProxyPromptSegmentLib.commands import benchmark
+
+    def stops(_plan):
+        raise KeyboardInterrupt
+
+    row = Row(what="a start", against="another", device="cpu", ratios=(1.5,))
+    rows = {**benchmark.WHOLE, "start": lambda _plan: [row], "estimate": stops, "cohort": stops}
+    monkeypatch.setattr(benchmark, "WHOLE", rows)
+    words = ["benchmark", "--rows", "estimate", "start", "cohort", "--output", str(tmp_path / "speed")]
+    assert main(words) == 130
+    said = capsys.readouterr()
+    assert "a start" in said.out and "stopped; start was measured before." in said.err
+    assert [one["what"] for one in json.loads((tmp_path / "speed.json").read_text())["rows"]] == ["a start"]
+
+
 def test_a_row_that_does_not_exist_is_refused_and_the_former_command_says_where_it_went(capsys):
     assert main(["benchmark", "--rows", "objects", "bicycles"]) == 2
     assert "no row 'bicycles'" in capsys.readouterr().err

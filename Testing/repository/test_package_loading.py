@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 
@@ -90,3 +91,15 @@ print(type(sys.modules[TORCH_LATER.name]).__name__, torch.empty(3, 3, device="me
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["False _Later", "module torch.Size([3, 3])"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="another OpenMP may say otherwise how it waits")
+@pytest.mark.parametrize("own", ["", "ACTIVE"])
+def test_threads_of_the_command_sleep_while_they_wait_unless_the_user_chose_otherwise(own):
+    pytest.importorskip("torch")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+    words = [sys.executable, "-m", "ProxyPromptSegmentLib", "benchmark", "--rows", "half", "--device", "cpu"]
+    surroundings = {**kept, "OMP_DISPLAY_ENV": "VERBOSE", **({"OMP_WAIT_POLICY": own} if own else {})}
+    done = subprocess.run(words, env=surroundings, capture_output=True, text=True, timeout=300)
+    # How often a thread looks before it sleeps; the policy itself is called passive also where nothing is said.
+    assert ("GOMP_SPINCOUNT = '0'" in done.stderr) == (not own) and "GOMP_SPINCOUNT" in done.stderr, done.stderr[:2000]
