@@ -93,15 +93,8 @@ class WalkCorrections(WalkFolders):
             right, anterior, superior = self.ras_of(volume, (i, j, k))
             assert np.allclose(there, (-right, -anterior, superior), atol=1e-3), (there, (i, j, k))
 
-    # --- steps ------------------------------------------------------------------------------------------------
-
-    def painted_in_the_editor(self):
-        """The brush of the Segment Editor, with the mouse; saved, painted again, saved again; nothing else changes."""
-        place, results = self.ward(2, 3)
-        node = self.show("patient 2.nrrd")
-        before = self.files(place, results / "results", results / "records")
-        segmentation, segment_id, mask = self.drawn()
-        k = int(np.flatnonzero(mask.any(axis=(1, 2))).mean())
+    def paint(self, node, segmentation, segment_id, k):
+        """Paint a stroke on slice ``k`` with the mouse, in the Segment Editor, which stays open; returns the editor."""
         slicer.util.selectModule("SegmentEditor")
         editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
         editor.setSegmentationNode(segmentation)
@@ -112,6 +105,18 @@ class WalkCorrections(WalkFolders):
         self.wait(0.5)
         self.drag_through(node, [(8, 8, k), (14, 8, k), (20, 10, k)])
         editor.setActiveEffectByName("")
+        return editor
+
+    # --- steps ------------------------------------------------------------------------------------------------
+
+    def painted_in_the_editor(self):
+        """The brush of the Segment Editor, with the mouse; saved, painted again, saved again; nothing else changes."""
+        place, results = self.ward(2, 3)
+        node = self.show("patient 2.nrrd")
+        before = self.files(place, results / "results", results / "records")
+        segmentation, segment_id, mask = self.drawn()
+        k = int(np.flatnonzero(mask.any(axis=(1, 2))).mean())
+        self.paint(node, segmentation, segment_id, k)
         slicer.util.selectModule("ProxyPromptSegment")
         self.open_only("casesButton")
         painted = self.drawn()[2]

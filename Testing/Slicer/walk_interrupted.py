@@ -138,16 +138,7 @@ class WalkInterrupted(Sequences, WalkCorrections):
         node = self.show("patient 2.nrrd")
         segmentation, segment_id, before = self.drawn()
         button = self.ui.saveCorrectionsButton
-        slicer.util.selectModule("SegmentEditor")
-        editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
-        editor.setSegmentationNode(segmentation)
-        editor.setSourceVolumeNode(node)
-        editor.setCurrentSegmentID(segment_id)
-        editor.setActiveEffectByName("Paint")
-        editor.activeEffect().setCommonParameter("BrushRelativeDiameter", 4)
-        self.wait(0.5)
-        self.drag_through(node, [(8, 8, 5), (14, 8, 5), (20, 10, 5)])
-        editor.setActiveEffectByName("")
+        editor = self.paint(node, segmentation, segment_id, 5)
         painted = self.drawn()[2]
         assert (painted & ~before).sum() > 20, "the mouse has painted nothing"
         self.until(lambda: button.enabled, 20, button.toolTip)

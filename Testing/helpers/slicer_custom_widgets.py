@@ -103,7 +103,7 @@ class ctkRangeWidget(QtWidgets.QWidget):  # noqa: N801
 
 
 def _with_node(told):
-    """An observer that is told of the node of an event of the scene."""
+    """Return an observer that calls a function with the node of an event of the scene."""
     import vtk
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
